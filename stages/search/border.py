@@ -10,6 +10,7 @@ from pipeline.recipe.search_spec import Interval
 NARROW = 1.1  # the border is known well enough where what meets the goal is so many times what misses it
 APART = 1.05  # candidates closer than this are one
 STEP = 1.5  # by which the budget moves while all candidates are on one side
+SAFER = 1.2  # times the border's budget: what just meets the goal misses it on other samples
 NEAR = 1.3  # a budget that is offered is taken for one at most so many times as large or as small
 
 
@@ -40,6 +41,16 @@ def next_budget(
         near_end = max(wanted, known_end) < APART * min(wanted, known_end)
         return None if near_end else wanted
     return None if best < NARROW * worst else sqrt(best * worst)
+
+
+def safer_budget(known: Sequence[tuple[float, bool]], bounds: Interval) -> float | None:
+    """Return a budget above the least of those that met the goal; None if there is none, or one was tried up there."""
+    border = min((budget for budget, met in known if met), default=None)
+    if border is None:
+        return None
+    budget = min(SAFER * border, float(bounds.high))
+    tried = max(budget for budget, _ in known) > sqrt(border * budget)
+    return None if tried or budget < APART * border else budget
 
 
 def nearest_of(offered: Sequence[float], budget: float, known: Sequence[float]) -> float:

@@ -37,6 +37,11 @@ class Judge:
         most = self.goal.max_drop
         return None if most is None else max(most / 2, most - max(0.0, self.file_loss) - self.chance)
 
+    def has_to_spare(self, trial: Trial) -> bool:
+        """Return whether a candidate's file is expected to meet the goal with chance to spare."""
+        drop, most = self.trained_drop(trial), self.goal.max_drop
+        return drop is not None and most is not None and drop <= max(0.0, most - max(0.0, self.file_loss) - self.chance)
+
     def meets(self, trial: Trial) -> bool:
         """Return whether a candidate met the goal's accuracy at the level before files are exported."""
         drop, most = self.trained_drop(trial), self.most

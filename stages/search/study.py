@@ -15,7 +15,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.store import Store
 from stages.devices.target import find_target
-from stages.search.border import nearest_of, next_budget
+from stages.search.border import nearest_of, next_budget, safer_budget
 from stages.search.candidates import Candidate
 from stages.search.explore import Explorer, reaching, storage_in, study_name
 from stages.search.foreseen import Foreseen, foreseen_by
@@ -212,6 +212,8 @@ class Study:
             known = [(self._budget_of(t), self._judge.meets(t)) for t in usual if t.ended != "failed"]
             impossible = [self._budget_of(trial) for trial in usual if trial.ended == "failed"]
             budget = next_budget(known, self._space.bounds, self._start(), impossible)
+            if budget is None and not any(self._judge.has_to_spare(trial) for trial in usual):
+                budget = safer_budget(known, self._space.bounds)
             if budget is None:
                 return
             self._try(explorer, "border", budget)

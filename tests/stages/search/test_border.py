@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.recipe.search_spec import Interval
-from stages.search.border import NARROW, nearest_of, next_budget
+from stages.search.border import NARROW, nearest_of, next_budget, safer_budget
 
 BOUNDS = Interval(low=0.1, high=0.95)
 
@@ -55,3 +55,13 @@ def test_what_is_offered_nearby_is_taken_if_nothing_known_is_between():
     assert nearest_of(offered, 0.5, [0.4]) == 0.5
     assert nearest_of(offered, 0.7, []) == 0.7  # none is near
     assert nearest_of((), 0.36, []) == 0.36
+
+
+def test_above_the_border_one_safer_budget_is_tried():
+    bounds = Interval(low=0.2, high=0.95)
+    assert safer_budget([(0.7, True), (0.5, False)], bounds) == pytest.approx(0.84)
+    assert safer_budget([(0.9, True), (0.8, False)], bounds) == 0.95
+    assert safer_budget([(0.94, True), (0.8, False)], bounds) is None  # nothing to gain
+    assert safer_budget([(0.7, True), (0.84, True)], bounds) is None
+    assert safer_budget([(0.7, True), (0.74, True)], bounds) == pytest.approx(0.84)
+    assert safer_budget([(0.7, False)], bounds) is None

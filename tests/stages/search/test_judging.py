@@ -32,6 +32,15 @@ def test_what_the_file_loses_by_itself_is_left_to_it_up_to_half_of_the_goal(judg
     assert not replace(judge, file_loss=0.002).meets(near)
 
 
+def test_a_candidate_has_to_spare_what_its_file_and_chance_may_take(judge, trial):
+    safe, near, none = (trial(0, 0.5, trained=accuracy) for accuracy in (0.896, 0.893, 0.9))
+    careful = replace(judge, file_loss=0.002, chance=0.003)  # half a point is left
+    assert [careful.has_to_spare(one) for one in (safe, near, none)] == [True, False, True]
+    assert replace(judge, chance=0.02).has_to_spare(none)
+    assert not replace(judge, chance=0.02).has_to_spare(safe)
+    assert not careful.has_to_spare(trial(0, 0.5, fitted=0.9))
+
+
 def test_what_training_gives_back_is_learned(judge, trial):
     known = [trial(0, 0.5, fitted=0.7, trained=0.85), trial(1, 0.4, fitted=0.5, trained=0.8)]  # a quarter is left
     new = trial(2, 0.3, fitted=0.5)
