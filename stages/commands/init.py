@@ -82,8 +82,11 @@ def command(
         typer.echo(_told(found, report, text))
 
 
-def look(model: Path, data: Path | None, folder: Path) -> Found:
-    """Look at the model, and at its data if there is any: those that are named have to fit."""
+def look(model: Path, data: Path | None, folder: Path, *, changes: bool = False) -> Found:
+    """Look at the model, and at its data if there is any: those that are named have to fit.
+
+    With `changes`, it is measured which changes of images the model does not mind; a search trains with them.
+    """
     from stages.commands.starting.first_data import THREADS, beside, known_shapes
     from stages.commands.starting.first_guess import guess
     from stages.commands.starting.first_look import Found, look_at_data
@@ -101,7 +104,7 @@ def look(model: Path, data: Path | None, folder: Path) -> Found:
         if data is None:
             return Found(guessed)
         try:
-            return look_at_data(loaded.model, guessed, data, folder, ActionEvents("init", progress))
+            return look_at_data(loaded.model, guessed, data, folder, ActionEvents("init", progress), changes=changes)
         except DataError as error:
             if asked:
                 raise

@@ -75,7 +75,7 @@ def command(
 
 def write_search(model: Path, data: Path, recipe: Path, wanted: Wanted) -> Path:
     """Write a recipe with a search, and say what it was written from; its folder is made."""
-    found = _labelled(look(model, data, recipe.parent), model, data, recipe.parent)
+    found = _labelled(look(model, data, recipe.parent, changes=True), model, data, recipe.parent)
     recipe.parent.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves no empty folder
     if found.data is not None:
         found = replace(found, data=found.data.for_a_search())
@@ -110,7 +110,7 @@ def _labelled(found: Found, model: Path, data: Path, folder: Path) -> Found:
         reason = f"the source takes {largest:.1%} of samples for one class so, and {as_guessed:.1%} as was guessed"
         ready = Preprocessing.of(way, reason, certain=False)
     typer.echo(f"! {data} has no labels: accuracy is agreement with the source, on {made}", err=True)
-    again = look(model, made, folder)
+    again = look(model, made, folder, changes=True)
     # The source is right under any preprocessing that its labels were made with.
     return replace(again, guess=found.guess.model_copy(update={"preprocessing": ready}), source=None)
 

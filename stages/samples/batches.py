@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.artifacts import TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -23,6 +27,13 @@ def batches_of(count: int, size: int) -> Iterator[list[int]]:
     for start in range(0, count, size):
         # A sample that was there before: anything else would enter the ranges of a calibration.
         yield [min(index, count - 1) for index in range(start, start + size)]
+
+
+def spread_over(count: int, most: int) -> NDArray[Any]:
+    """Return the places, int64 in rising order, of at most `most` samples that are spread evenly over `count`."""
+    import numpy as np
+
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
 def unheard(_done: int, _total: int) -> None:

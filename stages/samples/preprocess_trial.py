@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data import Preprocess, Split
 from stages.keras.accuracy import predictor
 from stages.keras.types import KerasModel
-from stages.samples.batches import Progress, unheard
+from stages.samples.batches import Progress, spread_over, unheard
 from stages.samples.proportions import surely_more, wilson_interval
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ def try_preprocessing(
     """
     import numpy as np
 
-    spread = np.unique(np.linspace(0, len(split) - 1, min(samples, len(split))).astype(np.int64))
     # Mixed, so that the first samples already are of all classes.
-    indices = np.random.default_rng(0).permutation(spread)
+    indices = np.random.default_rng(0).permutation(spread_over(len(split), samples))
     stored = replace(split, preprocess=Preprocess())
     now = split.preprocess
     assert isinstance(now, Preprocess)  # `can_be_measured`: one input

@@ -15,6 +15,7 @@ from pipeline.errors import DataError, RecipeError
 from pipeline.store.file_digests import FileDigests
 from stages.keras.inputs import by_input
 from stages.keras.types import KerasModel
+from stages.samples.batches import spread_over
 from stages.samples.preprocess_trial import other_ways
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def telling_way(model: KerasModel, data: Path, given: Preprocess) -> tuple[Prepr
     require_classes(model)
     inputs = NpzFile(data, FileDigests()).read("train").inputs
     named = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    count = len(next(iter(named.values())))
-    places = np.unique(np.linspace(0, count - 1, min(LOOKED_AT, count)).astype(np.int64))
+    places = spread_over(len(next(iter(named.values()))), LOOKED_AT)
     some = {name: np.asarray(samples[places]) for name, samples in named.items()}
 
     def largest(way: Preprocess) -> float:

@@ -31,7 +31,10 @@ from stages.search.workers import StudyListener, Workers, unheard
 
 
 class Answer(Value):
-    """Hold the answer of a study, as `--json` prints it. Accuracies are of validation data but for `test`."""
+    """Hold the answer of a study, as `--json` prints it. Accuracies are of validation data but for `test`.
+
+    `chance` is the standard error of a drop there; the chosen point has that much to spare, if any has.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -53,6 +56,7 @@ class Answer(Value):
     unpruned: Trial | None
     seconds: float
     validation_samples: int | None
+    chance: float
     test_samples: int | None
 
 
@@ -110,6 +114,7 @@ def answered(
         unpruned=found.unpruned,
         seconds=round(found.seconds, 1),
         validation_samples=found.samples,
+        chance=found.chance,
         test_samples=samples_of(source) if isinstance(source, RunManifest) else None,
     )
 

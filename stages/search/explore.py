@@ -76,18 +76,15 @@ class Explorer:
         asked.report(score, len(trial.reached))
         return bool(asked.should_prune())
 
-    def tell(self, trial: Trial, share: float | None, drop: float | None, most: float | None = None) -> None:
-        """Keep a candidate that ended, and let the sampler learn from it: what it costs, loses, and may lose at most.
-
-        That is the goal's, unless said.
-        """
+    def tell(self, trial: Trial, share: float | None, drop: float | None, most: float | None) -> None:
+        """Keep a candidate that ended, and let the sampler learn what it costs, loses, and may lose at `most`."""
         asked = self._asked.pop(trial.number)
         asked.set_user_attr(TRIAL, trial.model_dump_json())
         if share is None or drop is None:
             self._study.tell(asked, state=_state("FAIL"))
             return
-        if (allowed := self._goal.max_drop if most is None else most) is not None:
-            asked.set_constraint("drop", drop - allowed)
+        if most is not None:
+            asked.set_constraint("drop", drop - most)
         if trial.ended == "pruned":
             self._study.tell(asked, state=_state("PRUNED"))
         else:

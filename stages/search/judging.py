@@ -34,13 +34,16 @@ class Judge:
 
         It is half of the goal at least, since on few samples all of them are mostly luck.
         """
-        most = self.goal.max_drop
-        return None if most is None else max(most / 2, most - max(0.0, self.file_loss) - self.chance)
+        return None if self.goal.max_drop is None else max(self.goal.max_drop / 2, self._left_to_lose)
+
+    @property
+    def _left_to_lose(self) -> float:
+        return (self.goal.max_drop or 0.0) - max(0.0, self.file_loss) - self.chance
 
     def has_to_spare(self, trial: Trial) -> bool:
         """Return whether a candidate's file is expected to meet the goal with chance to spare."""
-        drop, most = self.trained_drop(trial), self.goal.max_drop
-        return drop is not None and most is not None and drop <= max(0.0, most - max(0.0, self.file_loss) - self.chance)
+        drop = self.trained_drop(trial)
+        return drop is not None and self.goal.max_drop is not None and drop <= max(0.0, self._left_to_lose)
 
     def meets(self, trial: Trial) -> bool:
         """Return whether a candidate met the goal's accuracy at the level before files are exported."""

@@ -207,7 +207,7 @@ class Study:
     def _find_border(self, explorer: Explorer) -> None:
         """Bisect the budget at which trained candidates of the usual settings just meet the goal."""
         self._enter("border")
-        while self.goal.max_drop is not None and self._trials_left() and not self._out_of_time():
+        while self.goal.max_drop is not None and self._may_train():
             usual = self._usual_ones()
             known = [(self._budget_of(t), self._judge.meets(t)) for t in usual if t.ended != "failed"]
             impossible = [self._budget_of(trial) for trial in usual if trial.ended == "failed"]
@@ -221,7 +221,7 @@ class Study:
     def _fill_gaps(self, explorer: Explorer) -> None:
         """Train candidates of the usual settings, each in the widest gap that the front has so far."""
         self._enter("gaps")
-        while self._trials_left() and not self._out_of_time():
+        while self._may_train():
             known = [(self._budget_of(trial), self._judge.trained_drop(trial)) for trial in self._usual_ones()]
             budget = widest_gap(known, self._space.bounds)
             if budget is None:
@@ -291,6 +291,10 @@ class Study:
 
     def _trials_left(self) -> int:
         return max(0, self._spec.budget.trials - len(self._trials))
+
+    def _may_train(self) -> bool:
+        """Return whether trials and time are left; the first candidate was trained with the control, and costs none."""
+        return self._trials_left() > 0 and not (self._trials and self._out_of_time())
 
     def _usual_ones(self) -> list[Trial]:
         """Return the candidates that differ from the recipe in their budget alone, and were trained or failed."""

@@ -97,6 +97,8 @@ def _missed(found: Found, points: Sequence[Point], untouched: Mapping[str, float
         return (
             f"not reachable: the control itself loses {100 * lost:.1f} points with this training{intact}{near}; {help_}"
         )
+    if not points and found.ran_out and not found.trials:
+        return "not reached: the time ran out before a candidate was trained; more minutes would help"
     if not points:
         return _failed(found)
     cause = "the time ran out" if found.ran_out else f"{len(found.trials)} candidates were tried"

@@ -18,7 +18,7 @@ from stages.formats.session import content_of
 from stages.keras.inputs import by_input
 from stages.keras.layer_calls import first_not_finite
 from stages.keras.types import KerasModel
-from stages.samples.batches import batches_of
+from stages.samples.batches import batches_of, spread_over
 from stages.samples.checks import require_finite_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import REAL, SIMULATED, is_real
@@ -298,10 +298,7 @@ class Comparison:
 
     @cached_property
     def _picked(self) -> NDArray[Any]:
-        import numpy as np
-
-        count, samples = len(self._split), self._context.config.samples
-        return np.arange(count) if count <= samples else np.linspace(0, count - 1, samples).astype(np.int64)
+        return spread_over(len(self._split), self._context.config.samples)
 
     def _classes(self, output: str) -> bool:
         """Return whether the output ranks classes, as far as its targets tell."""

@@ -16,13 +16,15 @@ from stages.finetune.config import Augment
 from stages.keras.accuracy import predictor
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
+from stages.samples.batches import spread_over
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMAGE_RANK, BATCH = 4, 64
 LEAST_SIZE = 16  # pixels; a shift of fewer than two is none
-CHANGES = (Augment(flip="horizontal"), Augment(shift=0.1))
+MIRRORED, SHIFTED = Augment(flip="horizontal"), Augment(shift=0.1)
+BOTH = Augment(flip="horizontal", shift=0.1)
 SEED = 0
 MOST_LOST = 0.03  # of accuracy, where half the images are mirrored
 
@@ -47,30 +49,26 @@ def changes_kept(model: KerasModel, split: Split, samples: int) -> Kept | None:
     shape = tuple(model.inputs[0].shape)
     if len(shape) != IMAGE_RANK or None in shape[1:] or min(shape[1:3]) < LEAST_SIZE:
         return None
-    import numpy as np
-
-    spread = np.unique(np.linspace(0, len(split) - 1, min(samples, len(split))).astype(np.int64))
-    plain, *each = _accuracies(model, split, spread, (Augment(), *CHANGES))
-    kept = Augment()
-    for change, accuracy in zip(CHANGES, each, strict=True):
-        if plain - accuracy <= MOST_LOST:
-            kept = kept.model_copy(update=change.model_dump(exclude_defaults=True))
-    if kept == Augment():
-        return None
-    (accuracy,) = _accuracies(model, split, spread, (kept,))
-    return Kept(augment=kept, accuracy=accuracy, plain=plain, samples=len(spread))
+    indices = spread_over(len(split), samples)
+    right = _accuracies(model, split, indices, (Augment(), MIRRORED, SHIFTED, BOTH))
+    plain = right[Augment()]
+    minded = [change for change in (MIRRORED, SHIFTED) if plain - right[change] > MOST_LOST]
+    kept = {(): BOTH, (MIRRORED,): SHIFTED, (SHIFTED,): MIRRORED}.get(tuple(minded))
+    return None if kept is None else Kept(augment=kept, accuracy=right[kept], plain=plain, samples=len(indices))
 
 
-def _accuracies(model: KerasModel, split: Split, indices: NDArray[Any], changes: Sequence[Augment]) -> list[float]:
+def _accuracies(
+    model: KerasModel, split: Split, indices: NDArray[Any], changes: Sequence[Augment]
+) -> dict[Augment, float]:
     """Return the share of samples that `model` names rightly, with each of these changes."""
     import numpy as np
 
     tf = import_tensorflow()
     predict = predictor(model)
-    right = [0] * len(changes)
+    right = dict.fromkeys(changes, 0)
     for start in range(0, len(indices), BATCH):
         images, labels = split.take(indices[start : start + BATCH])
-        for place, change in enumerate(changes):
+        for change in changes:
             predicted = predict(augmented(tf.constant(images), tf.constant([SEED, start]), change))
-            right[place] += int(np.count_nonzero(predicted.numpy() == np.asarray(labels).reshape(-1)))
-    return [count / len(indices) for count in right]
+            right[change] += int(np.count_nonzero(predicted.numpy() == np.asarray(labels).reshape(-1)))
+    return {change: count / len(indices) for change, count in right.items()}

@@ -29,10 +29,13 @@ class Found:
     kept: Kept | None = None
 
 
-def look_at_data(model: KerasModel, guess: ModelGuess, path: Path, folder: Path, events: ActionEvents) -> Found:
+def look_at_data(
+    model: KerasModel, guess: ModelGuess, path: Path, folder: Path, events: ActionEvents, *, changes: bool
+) -> Found:
     """Return what the data at `path` is, and the preprocessing with which `model` is right on it.
 
-    The recipe will be in `folder`. DataError if the data can't be read, or does not fit the model.
+    With `changes`, changes of images are measured as well. The recipe will be in `folder`. DataError if
+    the data can't be read, or does not fit the model.
     """
     digests, suited = FileDigests(), guess.unsuited is None
     held = look_into(path, folder, guess.sized_inputs, guess.outputs, digests, labels=suited)
@@ -62,6 +65,7 @@ def look_at_data(model: KerasModel, guess: ModelGuess, path: Path, folder: Path,
         measured = measure(model, split, progress)
     report = report_on(measured, "training" if held.validation is None else "validation")
     chosen = preprocessing_by(measured, guess.preprocessing, report)
-    prepared = replace(split, preprocess=chosen.way)
-    kept = changes_kept(model, prepared, measured.chosen.samples) if measured.proved else None
+    kept = None
+    if changes and measured.proved:
+        kept = changes_kept(model, replace(split, preprocess=chosen.way), measured.chosen.samples)
     return Found(guess.model_copy(update={"preprocessing": chosen}), held, report, kept)

@@ -7,30 +7,34 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from pipeline.data.samples import Preprocess
 from pipeline.data.spec import HeldOutPart
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
+from stages.commands.starting.first_changes import IMAGE_RANK
 from stages.commands.starting.first_data import DRAWN_TEST, SEED, DataGuess
 from stages.commands.starting.first_guess import ModelGuess, OutputGuess, Preprocessing
-from stages.commands.starting.first_look import Found
 from stages.commands.starting.first_preprocessing import SourceReport, table_of
 from stages.commands.starting.first_pruning import FirstPruning
 from stages.samples.preprocess_trial import setting_of
+
+if TYPE_CHECKING:
+    from stages.commands.starting.first_look import Found
 
 PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels
-CALIBRATION, MORE_CALIBRATION = 256, 1024  # samples; ResNet-8 loses 0.9 points in mixed precision with 256, else 0.1
+CALIBRATION, MORE_CALIBRATION = 256, 1024  # samples; ResNet-8 loses 0.9 points in mixed precision with 256, else 0.04
 BEST_INT8 = "calibration: auto, bias_correction: true"
 COMMENT_COLUMN = 52
 WIDTH = 100
 RATIO = 0.3
 EPOCHS, MOST_EPOCHS, STEPS = 5, 40, 2_000  # steps of a training in a search
 OBS = "criterion: obs, scope: loss"  # channels go where their loss costs least
-IMAGE_RANK, BLENDING = 4, 0.4  # alpha of mixup
+BLENDING = 0.4  # alpha of mixup
 TEACHER = 0.8  # of the loss: after re-fitting, labels alone gain nothing in a short training
 ACCURACY_DROP = 0.02
 MSE_RATIO = 1.5  # errors 22 % larger: of pruning and int8 together, as the drop; verify bounds the export alone

@@ -103,5 +103,6 @@ def answer(trial: Callable[..., Trial], file: Callable[..., FileFigures]) -> Ans
         points=points, budgets=(),
         chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, unpruned=None, seconds=1.0,
         validation_samples=400,
+        chance=0.005,
         test_samples=2000,
     )  # fmt: skip

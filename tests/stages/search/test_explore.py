@@ -51,7 +51,7 @@ def test_a_study_that_is_opened_again_knows_what_ended_and_drops_what_ran(open_s
     done, lost = study.ask("border", 0.4, SPACE.usual), study.ask("border", 0.3, SPACE.usual)
     reached = trial(0, 0.4, fitted=0.8).reached
     kept = done.model_copy(update={"reached": reached, "ended": "done"})
-    study.tell(kept, 0.4, 0.1)
+    study.tell(kept, 0.4, 0.1, 0.01)
     study.spend(12.5)
     again = open_study()
     assert again.trials == (kept,)
@@ -59,7 +59,7 @@ def test_a_study_that_is_opened_again_knows_what_ended_and_drops_what_ran(open_s
     assert again.ask("border", 0.2, SPACE.usual).number == lost.number + 1
 
 
-@pytest.mark.parametrize(("lost", "most"), [(0.02, None), (0.008, 0.004)])
+@pytest.mark.parametrize(("lost", "most"), [(0.02, 0.01), (0.008, 0.004)])
 def test_the_sampler_learns_where_the_goal_is_met(open_study, lost, most):
     study, proposed = open_study(), []
     for _ in range(30):
@@ -80,7 +80,7 @@ def test_hopeless_candidates_are_given_up_and_only_under_a_goal(open_study, tria
             asked = study.ask("explored", SPACE.bounds).model_copy(update={"reached": reached})
             score = 0.5 if number % 2 else 5.0
             gives_up = study.gives_up(asked, score)
-            study.tell(asked.model_copy(update={"ended": "pruned" if gives_up else "done"}), score, 0.0)
+            study.tell(asked.model_copy(update={"ended": "pruned" if gives_up else "done"}), score, 0.0, 0.01)
             found.append((score, gives_up))
         return found
 
@@ -92,7 +92,7 @@ def test_without_a_goal_nothing_is_given_up(open_study, trial):
     study = open_study(max_drop=None)
     asked = study.ask("explored", SPACE.bounds).model_copy(update={"reached": trial(0, 0.4, fitted=0.8).reached})
     assert not study.gives_up(asked, 9.0)
-    study.tell(asked.model_copy(update={"ended": "done"}), 0.5, 0.01)
+    study.tell(asked.model_copy(update={"ended": "done"}), 0.5, 0.01, None)
     assert len(study.trials) == 1
 
 

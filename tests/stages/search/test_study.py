@@ -10,7 +10,8 @@ import pytest
 from pipeline.data import data_source
 from pipeline.errors import RecipeError, StoreError
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.manifest import RunManifest
+from pipeline.records.facts import EvaluationFacts
+from pipeline.records.manifest import Output, RunManifest, StageEntry
 from pipeline.running.run import run
 from pipeline.store import Store
 from stages.keras.tensorflow import import_keras
@@ -21,6 +22,7 @@ from stages.search.study import Study
 from stages.search.table import text_of
 from stages.search.workers import Here, unheard
 
+DIGEST = "sha256:" + "0" * 64
 RECIPE = """name: bars
 seed: 3
 model: bars.keras
@@ -215,10 +217,10 @@ def test_a_latency_is_measured_in_the_file_that_is_fastest_from_the_control_on(s
     recipe = searched("{objectives: [latency_ms], constraints: {accuracy_drop: 0.01}}")
     metrics = {"tflite/int8@cpu.latency_p50_ms": 0.7, "onnx/float32@cpu.latency_p50_ms": 0.6}
     plain = RunManifest(
-        run_id="abcd1233", name="n", recipe_digest="sha256:" + "0" * 64, stages=(), metrics={}, gates=(), verdict="pass"
+        run_id="abcd1233", name="n", recipe_digest=DIGEST, stages=(), metrics={}, gates=(), verdict="pass"
     )
     first = RunManifest(
-        run_id="abcd1234", name="n", recipe_digest="sha256:" + "0" * 64, stages=(), metrics=metrics, gates=(),
+        run_id="abcd1234", name="n", recipe_digest=DIGEST, stages=(), metrics=metrics, gates=(),
         verdict="pass",
     )  # fmt: skip
     workers = Scripted(plain, first, StoreError("full"))
@@ -228,6 +230,76 @@ def test_a_latency_is_measured_in_the_file_that_is_fastest_from_the_control_on(s
     assert (brief["prune"].macs, brief["prune"].search, brief["finetune"].epochs) == (0.5, 0, 1)
     assert (control["prune"].macs, control["prune"].latency, control["finetune"].epochs) == (None, 0.7, 2)
     assert (control["prune"].measure_on.format, control["prune"].measure_on.scheme) == ("onnx", "float32")
+
+
+class Curve:
+    """Train candidates that lose as a function of the MACs left says; no file is made."""
+
+    side_by_side = False
+
+    def __init__(self, lost, samples):
+        self.lost, self.samples = lost, samples
+
+    def run(self, recipes, until=None, listener=unheard):
+        yield from ((index, self.ended(recipe, until)) for index, recipe in enumerate(recipes))
+
+    def ended(self, recipe, until):
+        (macs,) = [step.config.macs for step in recipe.steps if step.stage == "prune"] or [None]
+        if until is None or macs is None:
+            return StoreError("no files here")
+        accuracy = 0.9 - self.lost(macs)
+        facts = EvaluationFacts(samples=self.samples, metrics={"accuracy": 0.9})
+        return RunManifest(
+            run_id="abcd1234", name="n", recipe_digest=DIGEST, gates=(), verdict="pass",
+            stages=(
+                StageEntry(
+                    id="source", stage="evaluate", axis=None, key=DIGEST, status="ran", reason="", wall_s=0.0,
+                    outputs=(Output(kind="evaluation", files=(), facts=facts, digest=DIGEST),),
+                ),
+            ),
+            metrics={
+                "source.accuracy": 0.9, "source.macs": 100.0, "prune.macs": 100.0 * macs,
+                "reconstruct.accuracy": accuracy, "finetune.accuracy": accuracy,
+            },
+        )  # fmt: skip
+
+
+@pytest.fixture
+def trained_by(searched, tmp_path):
+    """Return the budgets that a study trained, where candidates lose as a function of theirs says."""
+
+    def search(lost, samples=5000, minutes=5.0):
+        recipe = searched(
+            "{objectives: [size_bytes], constraints: {accuracy_drop: 0.01}, "
+            f"budget: {{trials: 6, minutes: {minutes}}}, space: {{stages.prune.macs: {{low: 0.2, high: 0.95}}}}}}"
+        )
+        workers, store = Curve(lost, samples), Store(tmp_path / f"store-{samples}-{minutes}")
+        found = Study(Candidate(recipe.source.file, {}), store, workers).run(lambda _: None)
+        return found, [trial.settings["stages.prune.macs"] for trial in found.trials if trial.why == "border"]
+
+    return search
+
+
+def test_where_the_border_has_no_chance_to_spare_a_candidate_above_it_is_trained(trained_by):
+    """Half a point is lost at the border at most, and a standard error is 0.3 points of 5,000 samples, 1 of 500."""
+    found, border = trained_by(lambda macs: 0.1 if macs < 0.5 else 0.004)
+    assert found.chance == pytest.approx((0.05 / 5000) ** 0.5)
+    assert max(border) == 0.5
+    found, border = trained_by(lambda macs: 0.1 if macs < 0.5 else 0.004, samples=500)
+    assert found.chance == pytest.approx(0.01)
+    assert max(border) == pytest.approx(0.6)
+
+
+def test_what_may_be_lost_is_the_goal_less_chance(trained_by):
+    _, border = trained_by(lambda macs: 0.008 if macs < 0.9 else 0.0)  # within the goal, and not with 0.3 to spare
+    assert border[0] == 0.5
+    assert max(border) > 0.7
+
+
+def test_the_candidate_that_was_trained_with_the_control_counts_where_the_time_is_over(trained_by):
+    found, border = trained_by(lambda macs: 0.0, minutes=1e-9)
+    assert found.ran_out
+    assert border == [0.5]
 
 
 def test_data_are_needed(folder):

@@ -85,6 +85,9 @@ def test_where_the_unpruned_model_is_the_answer_it_says_why_no_pruned_one_is(goa
 def test_without_a_point_it_says_why(goal, point, trial):
     failed = trial(0, 0.5, "failed").model_copy(update={"reason": "the converter ended"})
     assert verdict_of(found(goal, trials=(failed,)), [], None, {}) == "not reached: the converter ended"
+    assert verdict_of(found(goal, ran_out=True), [], None, {}) == (
+        "not reached: the time ran out before a candidate was trained; more minutes would help"
+    )
     assert "the time ran out; nearest: A at -2.0 points" in verdict_of(
         found(goal, ran_out=True), [point(0.02)], None, {}
     )
