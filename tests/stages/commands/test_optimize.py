@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.data.samples import Preprocess
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
 from stages.commands.optimize import command, exported_for, tells_what_is_faster, write_search
@@ -61,25 +62,52 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     assert (recipe.data.validation.fraction, recipe.data.calibration.take) == (0.2, 1024)  # of 90
 
 
-def test_changes_that_the_source_does_not_mind_are_trained_with(tmp_path):
-    keras = import_keras()
-    layers = keras.layers
-    image = keras.Input((16, 16, 1))
-    made = layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(image)))
-    bright = keras.Model(image, made)
-    bright.set_weights([np.ones((1, 1, 1, 8)), np.zeros(8), np.repeat([[-1.0, 1.0]], 8, 0), np.array([4.0, -4.0])])
-    bright.save(tmp_path / "m.keras")
-    labels = np.arange(120) % 2
-    images = np.broadcast_to(0.25 + 0.5 * labels[:, None, None, None], (120, 16, 16, 1)).astype("f4")
-    np.savez(tmp_path / "d.npz", x_train=images, y_train=labels)
-    recipe = Recipe.load(
-        write_search(
-            tmp_path / "m.keras", tmp_path / "d.npz", tmp_path / "r.yaml", Wanted("cpu", ("onnx",), search=GOAL)
-        )
-    )
-    (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
+@pytest.fixture
+def bright(tmp_path):
+    """Save a network of 16×16 images that tells above a level from below it, and return the recipe of a search."""
+
+    def started(level, images, steepness=1.0, **labels):
+        keras = import_keras()
+        layers = keras.layers
+        image = keras.Input((16, 16, 1))
+        made = layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(image)))
+        model = keras.Model(image, made)
+        slope = steepness * np.repeat([[-1.0, 1.0]], 8, 0)
+        model.set_weights([np.ones((1, 1, 1, 8)), np.zeros(8), slope, 8 * level * np.array([1.0, -1.0])])
+        model.save(tmp_path / "m.keras")
+        np.savez(tmp_path / "d.npz", x_train=np.broadcast_to(images, (120, 16, 16, 1)), **labels)
+        wanted = Wanted("cpu", ("onnx",), search=GOAL)
+        recipe = Recipe.load(write_search(tmp_path / "m.keras", tmp_path / "d.npz", tmp_path / "r.yaml", wanted))
+        (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
+        return recipe, training
+
+    return started
+
+
+LABELS = np.arange(120) % 2
+LEVELS = (0.25 + 0.5 * LABELS[:, None, None, None]).astype("f4")
+
+
+def test_changes_that_the_source_does_not_mind_are_trained_with(bright):
+    _, training = bright(0.5, LEVELS, y_train=LABELS)
     assert training.augment == Augment(flip="horizontal", shift=0.1)
     assert (training.mixup, training.learning_rate, training.early_stopping) == (None, 0.001, None)
+
+
+def test_a_source_that_is_no_better_than_chance_tells_nothing_of_changes(bright):
+    _, training = bright(0.5, LEVELS, steepness=0.0, y_train=LABELS)
+    assert (training.augment, training.mixup) == (Augment(), 0.4)
+
+
+def test_without_labels_pixels_stay_pixels_where_the_source_tells_them_apart_only_so(bright, tmp_path):
+    recipe, training = bright(128.0, (255 * LEVELS).astype(np.uint8))
+    assert recipe.data.preprocess == Preprocess()
+    assert (
+        "CHECK: no preprocess, the source takes 50.0% of samples for one class so, and 100.0% as was guessed"
+        in (tmp_path / "r.yaml").read_text()
+    )
+    assert np.array_equal(np.load(tmp_path / "labelled-by-source.npz")["y_train"], LABELS)
+    assert training.augment == Augment(flip="horizontal", shift=0.1)
 
 
 def test_bad_data_leave_no_folder(model, tmp_path):

@@ -42,12 +42,14 @@ def test_what_the_recipe_says_is_among_the_choices(searched):
 
 
 def test_what_the_recipe_says_beyond_the_users_space_gives_way_to_it(searched):
-    own = "{stages.finetune.epochs: [7, 9], seed: {low: 20, high: 30}, stages.finetune.mixup: {low: 0.1, high: 0.4}}"
-    assert spaced(searched(f"{{space: {own}}}")).usual == {
-        "stages.finetune.epochs": 7,
-        "seed": 20,
-        "stages.finetune.mixup": 0.1,
+    own = {
+        "stages.finetune.epochs": "[7, 9]",
+        "stages.finetune.learning_rate": "{low: 0.00001, high: 0.0001}",
+        "stages.finetune.batch": "{low: 100, high: 200}",
+        "stages.finetune.mixup": "{low: 0.1, high: 0.4}",
     }
+    space = ", ".join(f"{key}: {dimension}" for key, dimension in own.items())
+    assert list(spaced(searched(f"{{space: {{{space}}}}}")).usual.values()) == [7, 0.0001, 100, 0.1]
 
 
 def test_another_budget_takes_the_place_of_the_recipes_own(searched):
