@@ -117,8 +117,11 @@ def _labelled(found: Found, model: Path, data: Path, folder: Path) -> Found:
 
 def _told(found: Found, recipe: Path) -> Iterator[str]:
     """Say what was found of the model and its data."""
-    guess = found.guess
-    yield f"{guess.name} · {count(guess.params)} params · {count(guess.macs)} MACs · {guess.preprocessing.reason}"
+    guess, ready = found.guess, found.guess.preprocessing
+    sure = f" · {ready.reason}" if ready.certain else ""
+    yield f"{guess.name} · {count(guess.params)} params · {count(guess.macs)} MACs{sure}"
+    if not ready.certain:
+        yield f"! preprocess (check it): {ready.reason}"
     if found.data is not None:
         yield f"data: {found.data.words}"
         yield from (f"! {doubt}" for doubt in found.data.doubts)

@@ -115,7 +115,9 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
             return get_storage(url)
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or "its driver"
-        raise _unreachable(url, f"{missing} is not installed", f"install {missing} beside secateur") from error
+        raise _unreachable(
+            url, f"{missing} is not installed", "install a package that has it beside secateur"
+        ) from error
     except (RuntimeError, ValueError) as error:  # of another release of Optuna; of a kind that it knows no more
         raise _unreachable(url, first_line(str(error))) from error
 

@@ -85,7 +85,10 @@ def _metric(recipe: Recipe, name: str, path: tuple[str, ...]) -> Metric:
     found = known.get(ALIASES.get(name, name))
     if found is None:
         where = recipe.source.where(("search", *path))
-        raise RecipeError(f"no metric is called {name!r}", where=where, hint=nearest(name, list(known)))
+        low_is_good = [*ALIASES, SIZE.name, *(metric.name for metric in known.values() if metric.lower_is_better)]
+        own = ACCURACY if path == ("objectives",) else DROP
+        hint = nearest(name, [own, *dict.fromkeys(low_is_good)])
+        raise RecipeError(f"no metric is called {name!r}", where=where, hint=hint)
     return found
 
 

@@ -94,8 +94,9 @@ def test_changes_that_the_source_does_not_mind_are_trained_with(bright):
     assert (training.mixup, training.learning_rate, training.early_stopping) == (None, 0.001, None)
 
 
-def test_a_source_that_is_no_better_than_chance_tells_nothing_of_changes(bright):
+def test_a_source_that_is_no_better_than_chance_is_told_and_tells_nothing_of_changes(bright, capsys):
     _, training = bright(0.5, LEVELS, steepness=0.0, y_train=LABELS)
+    assert "! preprocess (check it): no better than chance" in capsys.readouterr().err
     assert (training.augment, training.mixup) == (Augment(), 0.4)
 
 

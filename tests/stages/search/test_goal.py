@@ -44,3 +44,18 @@ def test_what_names_nothing_is_refused_where_it_stands(searched, search, words):
         goal_of(recipe, recipe.search)
     assert words in caught.value.what
     assert "small.yaml:15" in str(caught.value.where)
+
+
+@pytest.mark.parametrize(
+    ("search", "hint"),
+    [
+        ("{constraints: {accuracy_dorp: 0.01}}", "the nearest is accuracy_drop or "),
+        ("{objectives: [acuracy]}", "the nearest is accuracy"),
+        ("{objectives: [zzz]}", "known: accuracy, latency_ms, size_bytes, "),
+    ],
+)
+def test_what_is_near_or_can_be_a_cost_is_named(searched, search, hint):
+    recipe = searched(search)
+    with pytest.raises(RecipeError) as caught:
+        goal_of(recipe, recipe.search)
+    assert hint in caught.value.hint
