@@ -24,11 +24,12 @@ from resumable import DEFAULT_WORK
 from search_cases import NAMES, case_of
 
 WANTED, ROUNDS = 0.9, 5
+MORE = {"demo": ", preprocess: {mode: tf}", "visual_wake_words": ", task: unlabelled"}  # about the data
 RECIPE = """\
 name: predicted-cost
 seed: 7
 model: {model}
-data: {{source: npz, path: {data}, calibration: {{from: train, take: 256}}{task}}}
+data: {{source: npz, path: {data}, calibration: {{from: train, take: 256}}{more}}}
 stages:
   - load
   - prune: {{criterion: obs, scope: loss, macs: 0.5, round_to: 8, search: 0}}
@@ -70,8 +71,7 @@ def measured(name: str, options: argparse.Namespace) -> tuple[str, list[tuple[fl
     folder = options.work / "predicted_cost" / name
     case = case_of(name, options.data, folder)
     path, store = folder / "recipe.yaml", Store(folder / "store")
-    task = ", task: unlabelled" if name == "visual_wake_words" else ""
-    path.write_text(RECIPE.format(model=case.model.name, data=case.data.name, task=task, rounds=ROUNDS))
+    path.write_text(RECIPE.format(model=case.model.name, data=case.data.name, more=MORE.get(name, ""), rounds=ROUNDS))
     recipe = Recipe.load(path)
     spec, levels = recipe.search or SearchSpec(), levels_of(recipe)
     goal = goal_of(recipe, spec)

@@ -2,7 +2,8 @@
 
 Each operator of the int8 file is measured alone, in 8 bits and in float32; those that lose are candidates. Conversions
 around them cost too, so that files with the 1, 2, 4, … worst candidates in float are measured whole, and one counts as
-faster from 1 % on. Every try is a chain of actions of its own, cached as any other.
+faster from 1 % on. Every try is a chain of actions of its own, cached as any other: of the scheme without what changes
+values alone, which takes longer than to measure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from stages.quantize.budget import ROUNDS, doubling, kept_in
 from stages.quantize.config import FASTER_FORMAT, QuantizeConfig
 from stages.quantize.tries import Tries
 
+VALUES = ("calibration", "percentile", "rounding", "bias_correction", "qat")  # settings that don't change the cost
+
 
 def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, known: Sequence[str]) -> Quantization:
     """Return `how` with the layers in float that make its file fastest on `how.faster_on`, in the order of `known`.
@@ -26,14 +29,15 @@ def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, 
     """
     assert how.faster_on is not None
     plain = how.model_copy(update={"faster_on": None})
-    tries = Tries(context, FASTER_FORMAT, "quantize.schemes.faster_on")
-    made = tries.make(plain.scheme, plain)
+    rough = plain.model_copy(update={**dict.fromkeys(VALUES), "equalize": plain.equalized})
+    tries = Tries(context, FASTER_FORMAT, "quantize.schemes.faster_on", only_cost=True)
+    made = tries.make(rough.scheme, rough)
     ratio = tries.cost(made, how.faster_on, ROUNDS)[1]
-    best, tried = (ratio, plain), [f"none: {ratio:.3f}"]
+    best, tried = (ratio, rough), [f"none: {ratio:.3f}"]
     candidates = _candidates(context, made.export, how.faster_on, known)
     for count in doubling(len(candidates)):
         context.events.advanced(count, len(candidates), "layers in float", f"{count} slowest")
-        attempt = kept_in(plain, dict.fromkeys(candidates[:count], "float32"), known)
+        attempt = kept_in(rough, dict.fromkeys(candidates[:count], "float32"), known)
         ratio = tries.cost(tries.make(attempt.scheme, attempt), how.faster_on, ROUNDS)[1]
         tried.append(f"{', '.join(candidates[:count])}: {ratio:.3f}")
         if ratio < (1 - LEAST_SHARE) * best[0]:
@@ -42,7 +46,7 @@ def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, 
     context.events.warned(
         f"faster_on {how.faster_on}: {kept} in float, {best[0]:.3f} of float32's cost (tried {'; '.join(tried)})"
     )
-    return best[1]
+    return plain.model_copy(update={"keep_float": best[1].keep_float, "keep_int16": best[1].keep_int16})
 
 
 def _candidates(

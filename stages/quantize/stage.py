@@ -16,7 +16,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.data.spec import DataSpec
 from pipeline.errors import PreconditionError, RecipeError
 from pipeline.records.artifacts import Artifact, Kind
-from pipeline.records.facts import CalibrationFacts, QuantizedFacts
+from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Budget, Precision, Quantization
 from stages.keras.inputs import by_input
@@ -25,7 +25,7 @@ from stages.quantize.calibration import asleep_in_words, doubts_about
 from stages.quantize.config import FASTER_FORMAT, QuantizeConfig
 from stages.quantize.equalized import equalized_model
 from stages.samples.batches import batches_of
-from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
+from stages.samples.calibration import write_calibration_set
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_inputs
 
 PRECISIONS: Mapping[str, Precision] = {"keep_int16": "int16x8", "keep_float": "float32"}  # the last one wins
@@ -122,7 +122,7 @@ class QuantizeStage:
         if any(getattr(quantization, name) for name in KEEPING):
             quantization, reports = _with_kept_layers(context, quantization)
         arrays = _calibration_arrays(context) if quantization.calibrated else None
-        calibration = _calibration_set(context, arrays) if arrays else None
+        calibration = write_calibration_set(context, arrays) if arrays else None
         facts = keras_facts_of(model)
         trained = _trained(context, quantization) if quantization.qat else model
         alike = equalized_model(context, arrays, quantization.kept) if arrays and quantization.equalized else None
@@ -265,11 +265,3 @@ def _calibration_arrays(context: StageContext[QuantizeConfig]) -> list[Any]:
         context.events.warned(doubt)
     _check_activations(context, arrays)
     return list(arrays)
-
-
-def _calibration_set(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> Artifact:
-    files = tuple(
-        context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
-        for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)
-    )
-    return Artifact(files=files, facts=CalibrationFacts(samples=len(arrays[0])))

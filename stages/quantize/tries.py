@@ -22,7 +22,7 @@ from stages.keras.normal_form import MODEL_FILE
 from stages.keras.types import KerasModel
 from stages.quantize.config import QuantizeConfig
 from stages.quantize.layer_errors import LayerError, layer_errors
-from stages.samples.calibration import calibration_files, decode_samples
+from stages.samples.calibration import calibration_files, decode_samples, hardly_calibrated
 
 ERROR_SAMPLES = 8  # calibration samples on which layers' errors are measured
 # Only report the figures: who tries decides what is accurate enough.
@@ -64,11 +64,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Tries:
-    """Make and measure files of the action's model in one format; `where` is the setting that asks for it."""
+    """Make and measure files of the action's model in one format; `where` is the setting that asks for it.
+
+    Files of which only the cost counts (`only_cost`) are calibrated on few samples.
+    """
 
     context: StageContext[QuantizeConfig]
     format: str
     where: str
+    only_cost: bool = False
 
     @cached_property
     def base(self) -> Made:
@@ -78,7 +82,8 @@ class Tries:
     def make(self, name: str, how: Quantization) -> Made:
         settings = {"schemes": ({name: how.model_dump()},), "io": self.context.config.io}
         record = self.context.call("quantize", settings, {"model": self.context.inputs["model"]})
-        inputs = {"model": record.output("quantized-model")}
+        quantized = record.output("quantized-model")
+        inputs = {"model": hardly_calibrated(self.context, quantized) if self.only_cost else quantized}
         written = self.context.config.model_dump(include={"labels", "preprocess"}, exclude_none=True)
         exported = self.context.call("export", {"formats": (self.format,), **written}, inputs)
         return Made(name, how, record.outputs, exported.output(format_of(self.format).kind))

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.contracts.stage import StageContext
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact
-from pipeline.records.facts import CalibrationFacts, QuantizedFacts
+from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.formats.probe import COST_FILE, CostTable, Probe, ProbeScheme
 from stages.formats.registry import format_of
@@ -20,9 +20,8 @@ from stages.keras.normal_form import keras_facts, random_inputs
 from stages.keras.stored import write_model
 from stages.keras.types import KerasModel
 from stages.prune.config import RATIO_OF, MeasureOn, PruneConfig
-from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
+from stages.samples.calibration import COST_SAMPLES, hardly_calibrated, write_calibration_set
 
-CALIBRATION_SAMPLES = 8  # ranges change the values, not the time
 SOURCE_COSTS = {"latency": "baseline_p50_ms", "instructions": "baseline_instructions"}
 
 
@@ -77,27 +76,22 @@ class MeasuringDevice:
         """Return a network in int8 with those layers in float32 that are faster so, as a recipe's scheme has them."""
         scheme = {"mixed": {"scheme": "int8", "faster_on": self._on.target}}
         made = Artifact(files=(write_model(self._context, model),), facts=keras_facts(model))
-        return self._context.call("quantize", {"schemes": (scheme,)}, {"model": made}).output("quantized-model")
+        quantized = self._context.call("quantize", {"schemes": (scheme,)}, {"model": made}).output("quantized-model")
+        return hardly_calibrated(self._context, quantized)
 
     def _quantized(self, model: KerasModel) -> Artifact:
         """Return a network quantized on random inputs: its cost does not depend on data."""
         context, facts = self._context, keras_facts(model)
         file = write_model(context, model)
-        calibration: tuple[Any, ...] = ()
+        calibration = None
         if self._on.scheme == "int8":
-            arrays = random_inputs(model, samples=CALIBRATION_SAMPLES, seed=0)
-            names = calibration_files(len(arrays))
-            calibration = tuple(
-                context.write(name, encode_samples(array), CALIBRATION_MEDIA_TYPE)
-                for name, array in zip(names, arrays, strict=True)
-            )
-        samples = Artifact(files=calibration, facts=CalibrationFacts(samples=CALIBRATION_SAMPLES))
+            calibration = write_calibration_set(context, random_inputs(model, samples=COST_SAMPLES, seed=0))
         return Artifact(
-            files=(file, *calibration),
+            files=(file, *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
                 quantization=Quantization(scheme=self._on.scheme),
                 io="float32",
-                calibration=samples.digest if calibration else None,
+                calibration=calibration.digest if calibration else None,
                 params=facts.params,
                 macs=facts.macs,
                 macs_unknown=facts.macs_unknown,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ model: model.keras
 data: {{source: npz, path: data.npz, calibration: {{from: train, take: 16}}}}
 stages:
   - load
-  - quantize: {{schemes: [{{fast: {{scheme: int8, faster_on: cpu}}}}]}}
+  - quantize: {{schemes: [{{fast: {{scheme: int8, faster_on: cpu, calibration: mse, bias_correction: true}}}}]}}
   - export: {{formats: [tflite]}}
 """
 
@@ -51,4 +52,10 @@ def test_the_fastest_of_the_files_that_were_tried_is_taken(tmp_path: Path, make_
     kept = how.keep_float or ("none",)
     taken = next(ratio for layers, ratio in tries.items() if set(layers) == set(kept))
     assert taken <= 1.02 * min(tries.values())
-    assert how.faster_on is None
+    assert (how.faster_on, how.calibration, how.bias_correction) == (None, "mse", True)
+    # What is only timed is made without what changes values alone.
+    records = [json.loads(path.read_text()) for path in (tmp_path / "store" / "actions").rglob("*.json")]
+    made = [record["outputs"][0]["facts"] for record in records if record["action"]["stage"] == "quantize"]
+    timed = [one["quantization"] for one in made if one["quantization"] != how.model_dump(mode="json")]
+    assert len(timed) == 1 + len(tries)  # and the file in float32, which costs are relative to
+    assert not any(one["calibration"] or one["bias_correction"] for one in timed)

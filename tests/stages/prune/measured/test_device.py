@@ -2,14 +2,18 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, TensorSpec
+from pipeline.records.facts import QuantizedFacts
+from pipeline.records.schemes import Quantization
 from stages.formats.probe import COST_FILE, Cost, CostTable, Probe
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.prune.config import PruneConfig
 from stages.prune.measured.device import MeasuringDevice
+from stages.samples.calibration import CALIBRATION_FILE, COST_SAMPLES, decode_samples, write_calibration_set
 
 PROBE = Probe(kind="dense", inputs=4, outputs=8)
 TABLE = CostTable(
@@ -21,6 +25,13 @@ COSTS = {
     "float32": (Cost(probe=PROBE, cost=5.0), Cost(probe=OTHER, cost=9.0)),
 }
 METRICS = {"latency_ratio": 0.5, "baseline_p50_ms": 3.0, "instruction_ratio": 0.25, "baseline_instructions": 900}
+
+
+def quantized_facts(calibration):
+    how = Quantization(scheme="int8", keep_float=("a",))
+    return QuantizedFacts(
+        quantization=how, io="float32", calibration=calibration, params=1, macs=1, model_digest="sha256:" + "0" * 64
+    )
 
 
 @pytest.fixture
@@ -38,6 +49,9 @@ def asking(make_context, keras):
             table = TABLE.model_copy(update={"costs": COSTS[config["scheme"]]}) if stage == "probe" else None
             name, data = (COST_FILE, table.model_dump_json().encode()) if table else ("m", bytes([len(asked)]))
             made = Artifact(files=(context.write(name, data, "x"),), facts=facts)
+            if stage == "quantize":
+                samples = write_calibration_set(context, [np.full((20, 4), len(asked), np.float32)])
+                made = Artifact(files=(*inputs["model"].files, *samples.files), facts=quantized_facts(samples.digest))
             return SimpleNamespace(output=lambda kind: made, metrics=METRICS)
 
         context.call = call
@@ -79,6 +93,9 @@ def test_mixed_layers_cost_what_the_faster_scheme_does_and_networks_are_mixed_as
     assert device.share(network) == 0.5
     made = [config["schemes"] for stage, config, _ in asked if stage == "quantize"]
     assert made == [({"mixed": {"scheme": "int8", "faster_on": "board"}},)] * 2  # of it and of the source
+    timed = [inputs["model"] for stage, _, inputs in asked if stage == "export"]
+    samples = [decode_samples(device._context.read_made(model, CALIBRATION_FILE)) for model in timed]
+    assert [array.shape for array in samples] == [(COST_SAMPLES, 4)] * 2  # more would only take longer
 
 
 def test_without_a_measured_target_there_is_no_share(asking):
