@@ -61,11 +61,19 @@ def prepare(folder: Path, minutes: float, seed: int, images: int) -> None:
     goal = f"{{objectives: [{AXIS}@{TARGET}.latency_ms, accuracy], {budget}}}"
     wanted = Wanted(TARGET, ("tflite",), search=goal)
     file = write_search(folder / "mini_xception.keras", folder / "data.npz", folder / "ours.yaml", wanted)
-    text = re.sub("^seed: .*$", f"seed: {seed}", file.read_text(), flags=re.MULTILINE)
-    text = text.replace("{schemes: [float32, int8]}", "{schemes: [float32]}")
+    text = with_line(file.read_text(), "seed: ", str(seed))
+    text = with_line(text, "  - quantize: ", "{schemes: [float32]}")
     file.write_text(text)
-    by_layer = f"- prune: {{criterion: l2, layers: {json.dumps(dict.fromkeys(prunable(folder), 0.5))}, round_to: 8}}"
-    (folder / "rivals.yaml").write_text(re.sub(r"- prune: \{.*\}", by_layer, text))
+    by_layer = f"{{criterion: l2, layers: {json.dumps(dict.fromkeys(prunable(folder), 0.5))}, round_to: 8}}"
+    (folder / "rivals.yaml").write_text(with_line(text, "  - prune: ", by_layer))
+
+
+def with_line(text: str, start: str, rest: str) -> str:
+    """Return text whose one line that begins with `start` goes on with `rest`."""
+    changed, count = re.subn(f"^{start}.*$", lambda _: start + rest, text, flags=re.MULTILINE)
+    if count != 1:
+        raise SystemExit(f"optimize writes {count} lines that begin with {start!r}")
+    return changed
 
 
 def base_of(method: str, folder: Path) -> Path:
