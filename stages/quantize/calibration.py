@@ -1,7 +1,8 @@
-"""Report doubts about calibration samples: every later input is clipped to the ranges measured on them."""
+"""Know calibration samples, and report doubts about them: later inputs are clipped to the ranges that they show."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ def doubts_about(samples: Any) -> tuple[str, ...]:
     elif count > 1 and np.all(flat == flat[0]):
         doubts.append("all calibration samples are the same: they count as one")
     return tuple(doubts)
+
+
+def digest_of(arrays: Sequence[Any]) -> bytes:
+    """Return the SHA-256 of samples by input, each (N, …): by it a run knows what it has computed on them."""
+    digest = hashlib.sha256()
+    for samples in arrays:
+        digest.update(f"{samples.dtype} {samples.shape} ".encode() + samples.tobytes())
+    return digest.digest()
 
 
 def asleep_in_words(layers: Sequence[str]) -> str:

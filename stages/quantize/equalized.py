@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.contracts.stage import StageContext
 from pipeline.records.artifacts import FileRef
 from stages.keras.normal_form import MODEL_FILE
+from stages.quantize.calibration import digest_of
 
 if TYPE_CHECKING:
     from stages.keras.equalizing.equalize import Equalized
@@ -52,8 +52,8 @@ def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Seq
         if kept and any(is_nested(layer) for layer in model.layers):
             context.events.warned("not equalized: keep_float names layers of a model with others nested in it")
             return None
-        samples = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
-        last, key = context.shared.of(LastEqualized), (context.inputs["model"].file(MODEL_FILE).digest, samples, *kept)
+        made_of = (context.inputs["model"].file(MODEL_FILE).digest, digest_of(arrays))
+        last, key = context.shared.of(LastEqualized), (*made_of, *kept)
         if last.made is None or last.key != key:
             last.key, last.made = key, equalized(model, arrays, kept)
         made = last.made

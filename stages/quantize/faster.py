@@ -28,25 +28,37 @@ def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, 
     `known` are the model's layers. Those that `how` keeps anyway stay.
     """
     assert how.faster_on is not None
-    plain = how.model_copy(update={"faster_on": None})
-    rough = plain.model_copy(update={**dict.fromkeys(VALUES), "equalize": plain.equalized})
+    plain, timed = how.model_copy(update={"faster_on": None}), only_timed(how)
     tries = Tries(context, FASTER_FORMAT, "quantize.schemes.faster_on", only_cost=True)
-    made = tries.make(rough.scheme, rough)
-    ratio = tries.cost(made, how.faster_on, ROUNDS)[1]
-    best, tried = (ratio, rough), [f"none: {ratio:.3f}"]
+    made = tries.make(timed.scheme, timed)
+    best, slowest = tries.cost(made, how.faster_on, ROUNDS)[1], list[str]()
+    tried = [f"none: {best:.3f}"]
     candidates = _candidates(context, made.export, how.faster_on, known)
     for count in doubling(len(candidates)):
         context.events.advanced(count, len(candidates), "layers in float", f"{count} slowest")
-        attempt = kept_in(rough, dict.fromkeys(candidates[:count], "float32"), known)
+        attempt = _kept(timed, candidates[:count], known)
         ratio = tries.cost(tries.make(attempt.scheme, attempt), how.faster_on, ROUNDS)[1]
         tried.append(f"{', '.join(candidates[:count])}: {ratio:.3f}")
-        if ratio < (1 - LEAST_SHARE) * best[0]:
-            best = ratio, attempt
-    kept = ", ".join(best[1].keep_float) or "no layer"
+        if ratio < (1 - LEAST_SHARE) * best:
+            best, slowest = ratio, candidates[:count]
+    found = _kept(plain, slowest, known)
+    kept = ", ".join(found.keep_float) or "no layer"
     context.events.warned(
-        f"faster_on {how.faster_on}: {kept} in float, {best[0]:.3f} of float32's cost (tried {'; '.join(tried)})"
+        f"faster_on {how.faster_on}: {kept} in float, {best:.3f} of float32's cost (tried {'; '.join(tried)})"
     )
-    return plain.model_copy(update={"keep_float": best[1].keep_float, "keep_int16": best[1].keep_int16})
+    return found
+
+
+def only_timed(how: Quantization) -> Quantization:
+    """Return a scheme whose file costs as much as that of `how`, without the settings that change values alone.
+
+    Training for int8 leaves out equalizing, which can change the network: so that is left out here too.
+    """
+    return how.model_copy(update={**dict.fromkeys(VALUES), "faster_on": None, "equalize": how.equalized})
+
+
+def _kept(how: Quantization, layers: Sequence[str], known: Sequence[str]) -> Quantization:
+    return kept_in(how, dict.fromkeys(layers, "float32"), known)
 
 
 def _candidates(

@@ -21,7 +21,7 @@ from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Budget, Precision, Quantization
 from stages.keras.inputs import by_input
 from stages.keras.normal_form import MODEL_FILE
-from stages.quantize.calibration import asleep_in_words, doubts_about
+from stages.quantize.calibration import asleep_in_words, digest_of, doubts_about
 from stages.quantize.config import FASTER_FORMAT, QuantizeConfig
 from stages.quantize.equalized import equalized_model
 from stages.samples.batches import batches_of
@@ -215,12 +215,29 @@ def _with_kept_layers(
     return how, (report,)
 
 
+class LastChecked:
+    """Hold which layers no calibration sample wakes, of what a run checked last: one model is in many schemes."""
+
+    def __init__(self) -> None:
+        self.key: tuple[object, ...] = ()
+        self.asleep: tuple[str, ...] = ()
+
+
 def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:
     """Raise PreconditionError, with the layer, if calibration samples produce NaN or infinity inside the model.
 
     A range that ends at infinity leaves one step for everything finite. Layers that no sample activates have no range
     at all: they are reported.
     """
+    last, key = context.shared.of(LastChecked), (context.inputs["model"].file(MODEL_FILE).digest, digest_of(arrays))
+    if last.key != key:
+        last.asleep, last.key = _never_woken(context, arrays), key
+    if last.asleep:
+        context.events.warned(asleep_in_words(last.asleep))
+
+
+def _never_woken(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> tuple[str, ...]:
+    """Return the layers that give only zeros on all samples; PreconditionError where one gives NaN or infinity."""
     from stages.keras.layer_calls import first_not_finite, layer_names
     from stages.keras.precision import shared_in_float32
     from stages.keras.tensorflow import tensorflow_action
@@ -243,9 +260,7 @@ def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[A
                     hint="are these samples preprocessed as in training? secateur inspect lists all layers",
                 )
             context.events.advanced(picked[-1] + 1, len(arrays[0]), "calibration samples")
-        asleep = [name for name in layer_names(model) if name in silent]
-    if asleep:
-        context.events.warned(asleep_in_words(asleep))
+        return tuple(name for name in layer_names(model) if name in silent)
 
 
 def _calibration_arrays(context: StageContext[QuantizeConfig]) -> list[Any]:

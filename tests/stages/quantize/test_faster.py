@@ -13,8 +13,10 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.contracts.events import Event, Warned
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.schemes import Quantization
 from stages.keras.normal_form import encode_model
 from stages.keras.tensorflow import import_keras
+from stages.quantize.faster import only_timed
 
 RECIPE = """\
 name: faster
@@ -59,3 +61,26 @@ def test_the_fastest_of_the_files_that_were_tried_is_taken(tmp_path: Path, make_
     timed = [one["quantization"] for one in made if one["quantization"] != how.model_dump(mode="json")]
     assert len(timed) == 1 + len(tries)  # and the file in float32, which costs are relative to
     assert not any(one["calibration"] or one["bias_correction"] for one in timed)
+
+
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [
+        ({"calibration": "auto", "bias_correction": True, "rounding": "adaptive"}, {"equalize": True}),
+        ({"calibration": "percentile", "percentile": 99.9, "equalize": False}, {"equalize": False}),
+        ({"qat": {"epochs": 1}}, {"equalize": False}),  # a network that is trained for int8 is not equalized
+        (
+            {"granularity": "per_tensor", "activations": "unsigned", "keep_float": ("a",), "keep_int16": ("b",)},
+            {
+                "granularity": "per_tensor",
+                "activations": "unsigned",
+                "keep_float": ("a",),
+                "keep_int16": ("b",),
+                "equalize": True,
+            },
+        ),
+    ],
+)
+def test_a_file_that_is_only_timed_keeps_what_makes_its_cost(how: dict[str, Any], left: dict[str, Any]) -> None:
+    asked = Quantization.model_validate({"scheme": "int8", "faster_on": "cpu", **how})
+    assert only_timed(asked) == Quantization.model_validate({"scheme": "int8", **left})

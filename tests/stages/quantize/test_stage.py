@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.contracts.events import Event, Warned
+from pipeline.contracts.events import Advanced, Event, Warned
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PreconditionError
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
@@ -151,6 +151,11 @@ def test_layers_that_no_sample_wakes_are_named(
     STAGE.run(context)
     (said,) = context.warnings
     assert said.startswith("a layer gives nothing but zeros on all calibration samples: 'dead';")
+    assert [event.what for event in context.heard if isinstance(event, Advanced)][:1] == ["calibration samples"]
+    context.heard.clear()
+    STAGE.run(context)  # another scheme of the model: it is told again, and not computed again
+    assert context.warnings == [said]
+    assert not [event for event in context.heard if isinstance(event, Advanced) and event.what == "calibration samples"]
     x[40] = 100.0  # one sample suffices, and is in a later batch
     context.splits = {"calibration": make_split("calibration", x, LABELS)}
     context.heard.clear()

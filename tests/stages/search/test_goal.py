@@ -27,6 +27,12 @@ def test_a_size_needs_no_target(searched):
     assert (goal.cost.name, goal.axis, goal.target) == ("size_bytes", "tflite/int8", None)
 
 
+def refused(recipe):
+    with pytest.raises(RecipeError) as caught:
+        goal_of(recipe, recipe.search)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("search", "words"),
     [
@@ -39,11 +45,9 @@ def test_a_size_needs_no_target(searched):
     ],
 )
 def test_what_names_nothing_is_refused_where_it_stands(searched, search, words):
-    recipe = searched(search)
-    with pytest.raises(RecipeError) as caught:
-        goal_of(recipe, recipe.search)
-    assert words in caught.value.what
-    assert "small.yaml:15" in str(caught.value.where)
+    error = refused(searched(search))
+    assert words in error.what
+    assert "small.yaml:15" in str(error.where)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,4 @@ def test_what_names_nothing_is_refused_where_it_stands(searched, search, words):
     ],
 )
 def test_what_is_near_or_can_be_a_cost_is_named(searched, search, hint):
-    recipe = searched(search)
-    with pytest.raises(RecipeError) as caught:
-        goal_of(recipe, recipe.search)
-    assert hint in caught.value.hint
+    assert hint in refused(searched(search)).hint
