@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.contracts.events import Event, Warned
+from pipeline.contracts.events import Advanced, Event, Warned
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.keras.normal_form import encode_model
 from stages.keras.tensorflow import import_keras
 from stages.quantize.faster import only_timed
+from stages.samples.calibration import COST_SAMPLES
 
 RECIPE = """\
 name: faster
@@ -61,6 +62,9 @@ def test_the_fastest_of_the_files_that_were_tried_is_taken(tmp_path: Path, make_
     timed = [one["quantization"] for one in made if one["quantization"] != how.model_dump(mode="json")]
     assert len(timed) == 1 + len(tries)  # and the file in float32, which costs are relative to
     assert not any(one["calibration"] or one["bias_correction"] for one in timed)
+    shown = [event for event in heard if isinstance(event, Advanced) and event.what == "calibration samples"]
+    assert {event.total for event in shown if event.action.endswith(">export")} == {COST_SAMPLES}
+    assert max(event.total for event in shown if event.action.startswith("export")) > COST_SAMPLES
 
 
 @pytest.mark.parametrize(
